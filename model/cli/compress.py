@@ -11,7 +11,7 @@ import typer
 from model.cli.terminal import report
 from model.data.references import sample_captions
 from model.data.stills import CaptionedStills, read_stills
-from model.export.compressing import Bits, compress_bundle
+from model.export.compressing import FEWEST_BITS, MOST_BITS, Bits, compress_bundle
 from model.runtime.bundle import Bundle
 
 
@@ -23,22 +23,23 @@ def compress_command(
     ],
     output: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
     frame_bits: Annotated[
-        int, typer.Option(min=2, max=7, help="Bits of a weight of the frame encoder.")
+        float, typer.Option(min=FEWEST_BITS, max=MOST_BITS, help="Bits of a weight of the frame encoder.")
     ] = Bits.frames,
     text_bits: Annotated[
-        int, typer.Option(min=2, max=7, help="Bits of a weight of the text encoder.")
+        float, typer.Option(min=FEWEST_BITS, max=MOST_BITS, help="Bits of a weight of the text encoder.")
     ] = Bits.texts,
     word_bits: Annotated[
-        int, typer.Option(min=2, max=7, help="Bits of a number of a word embedding.")
+        float, typer.Option(min=FEWEST_BITS, max=MOST_BITS, help="Bits of a number of a word embedding.")
     ] = Bits.words,
     images: Annotated[int, typer.Option(min=16, help="Training images that the rounding looks at.")] = 512,
     texts: Annotated[int, typer.Option(min=16, help="Training captions that the rounding looks at.")] = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
-    """Round the weights of a bundle's frame and text encoders to a few bits each.
+    """Round the weights of a bundle's frame and text encoders to a few bits each, and pack them.
 
-    GPTQ (Frantar et al., 2023) looks at training images and captions, so that embeddings change little. The
+    GPTQ (Frantar et al., 2023) looks at training images and captions, so that embeddings change little. Bits
+    are those of the codes' entropy: weights that are rare take more, frequent ones fewer. The
     new bundle has no calibration; give it one, and its moment head anew, as both depend on its embeddings.
     """
     opened = Bundle.open(bundle, threads=threads)

@@ -157,14 +157,12 @@ def export_bundle(
     )
     matcher = options.matcher and options.salience_match is None
     graphs = model_family.graphs(model, options.inference, matcher=matcher)
-    frame_encoder: bytes | None = None
     if frames is not None:
         frames.check_width(graphs[FRAME_ENCODER].example[0].shape[1])
         if not frames.moments:
             report(f"no {MOMENT_HEAD}: the model has not learned where in a video moments are (loss.span)")
             del graphs[MOMENT_HEAD]
         described = frames.describe(described, tuple(graphs))
-        frame_encoder = frames.frame_encoder
     elif isinstance(model_family, PictureFamily) and options.hubness is not None and options.frame_hubness:
         tokenize = TextTokenizer.from_file(tokenizer, described.context_length)
         encoder = model_family.encoder(model, tokenize, options.inference)
@@ -179,7 +177,7 @@ def export_bundle(
         tokenizer,
         storage=options.storage,
         hubness=options.hubness,
-        frame_encoder=frame_encoder,
+        frames=frames,
         report=report,
         overwrite=True,
     )
@@ -274,7 +272,7 @@ def write_graphs(
     *,
     storage: StorageChoice | None = None,
     hubness: ReferenceTexts | None = None,
-    frame_encoder: bytes | None = None,
+    frames: FrameBundle | None = None,
     report: Report = silent,
     overwrite: bool = False,
 ) -> BundleManifest:
@@ -287,8 +285,8 @@ def write_graphs(
         tokenizer: a `tokenizer.json`.
         storage: how weights are stored; None: the defaults.
         hubness: what a search subtracts from similarities; None: nothing.
-        frame_encoder: another bundle's frame encoder, whose embeddings the graph of that name reads as
-            `features`: both become one; None: the graph reads frames.
+        frames: the bundle whose frame encoder's embeddings the graph of that name reads as `features`: both
+            become one; None: the graph reads frames.
         report: told each graph's size, and its difference from PyTorch.
         overwrite: replace a bundle that is there.
 
@@ -310,12 +308,15 @@ def write_graphs(
         size = len(content) / 1e6
         report(f"{name}: {size:.1f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored")
         contents[name] = content
-    if frame_encoder is not None:
-        joined = join(frame_encoder, contents[FRAME_ENCODER], "frame_embedding", "features")
+    if frames is not None:
+        joined = join(frames.frame_encoder, contents[FRAME_ENCODER], "frame_embedding", "features")
         contents[FRAME_ENCODER] = joined
         report(f"{FRAME_ENCODER}: {len(joined) / 1e6:.1f} MB with the frame encoder before it")
     if hubness is not None:
         correction = hubness.encoded(contents[TEXT_ENCODER], tokenizer, description.context_length)
         description = replace(description, hubness=correction)
         report(f"hubness: weight {correction.weight:g}, {len(correction.references)} reference texts")
-    return write_bundle(folder, contents, description, tokenizer, overwrite=overwrite)
+    packed_graphs = () if frames is None else frames.packed_graphs
+    return write_bundle(
+        folder, contents, description, tokenizer, packed_graphs=packed_graphs, overwrite=overwrite
+    )

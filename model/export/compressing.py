@@ -1,4 +1,4 @@
-"""Makes a bundle small: the weights of its frame and text encoders are rounded to a few bits each."""
+"""Makes a bundle small: the weights of its frame and text encoders become coarse codes of a few bits each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from model.arrays import Array, Frames, unit_rows
+from model.export.codes import Codes, nearest, step_for
 from model.export.copying import copy_bundle
-from model.export.gptq import round_graph, round_table
+from model.export.gptq import round_graph
 from model.export.partial_runs import cpu_session
 from model.export.provenance import extended
 from model.export.storage import halve_rest, restore, store
@@ -21,10 +22,13 @@ from model.export.tracing import ExportError
 from model.progress import Report, silent
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.bundle.graphs import FRAME_ENCODER, SEGMENT_ENCODER, TEXT_ENCODER, VIDEO_ENCODER
-from model.runtime.bundle.low_bits import GROUP, LowBits, holds_low_bits
+from model.runtime.bundle.low_bits import holds_low_bits
+from model.runtime.bundle.packing import packed
 from model.runtime.errors import InputError
 
 Example = Mapping[str, NDArray[np.generic]]
+#: What a code may have of entropy: fewer are no model any more, and more would be cut off.
+FEWEST_BITS, MOST_BITS = 1, 6
 # Every eighth example is kept apart, to measure on.
 _APART = 8
 # Tables with fewer rows are not worth it.
@@ -37,20 +41,20 @@ _STORED = 8e-2
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits of a weight of each encoder, and of a number of a word embedding.
+    """Bits of entropy of a weight of each encoder, and of a number of a word embedding.
 
     Raises:
-        InputError: a number is not 2 to 7.
+        InputError: a number is not 1 to 6.
     """
 
-    frames: int = 3
-    texts: int = 4
-    words: int = 3
+    frames: float = 3.1
+    texts: float = 4.0
+    words: float = 3.0
 
     def __post_init__(self) -> None:
         for name, bits in asdict(self).items():
-            if not 2 <= bits <= 7:
-                raise InputError(f"{bits} bits for {name}: choose 2 to 7")
+            if not FEWEST_BITS <= bits <= MOST_BITS:
+                raise InputError(f"{bits:g} bits for {name}: choose {FEWEST_BITS} to {MOST_BITS}")
 
 
 def compress_bundle(
@@ -69,7 +73,7 @@ def compress_bundle(
         output: becomes the copy; a bundle that is there is replaced.
         images: examples of frames, each uint8 [size, size, 3].
         texts: examples of texts.
-        bits: of a weight.
+        bits: of entropy of a weight.
         data: where the examples come from, a line for each data set.
         report: told how far it is, and each graph's size and likeness to what it was.
 
@@ -92,8 +96,8 @@ def compress_bundle(
     for name, examples, kept in ((FRAME_ENCODER, frames, bits.frames), (TEXT_ENCODER, asked, bits.texts)):
         if len(examples) < 2 * _APART:
             raise InputError(f"{len(examples)} examples for {name}: give at least {2 * _APART}")
-        graphs[name] = _compress(bundle.folder / name, examples, kept, bits.words, bundle.threads, report)
-    segments = restore(onnx.load(bundle.folder / SEGMENT_ENCODER))
+        graphs[name] = _compress(bundle, name, examples, kept, bits.words, report)
+    segments = restore(onnx.load_from_string(bundle.read_graph(SEGMENT_ENCODER)))
     graphs[SEGMENT_ENCODER] = store(segments, "float16").SerializeToString()
     if bundle.manifest.calibration is not None:
         report("no calibration: scores changed; fit one with `reelfind-model calibrate`")
@@ -102,6 +106,7 @@ def compress_bundle(
         bundle,
         output,
         graphs,
+        (FRAME_ENCODER, TEXT_ENCODER),
         calibration=None,
         reference_images=None,
         provenance=extended(bundle.manifest.provenance, "compression", recipe, data),
@@ -109,16 +114,17 @@ def compress_bundle(
 
 
 def _compress(
-    path: Path, examples: Sequence[Example], bits: int, word_bits: int, threads: int | None, report: Report
+    bundle: Bundle, name: str, examples: Sequence[Example], bits: float, word_bits: float, report: Report
 ) -> bytes:
-    """A smaller graph than that in a file."""
+    """A graph that takes less space when it is packed."""
+    path, threads = bundle.folder / bundle.manifest.file_name(name), bundle.threads
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"{path} is larger than 2 GB: choose a smaller bundle")
-    if holds_low_bits(path):
+    if name in bundle.manifest.packed_graphs or holds_low_bits(path):
         raise InputError(
             f"{path} has weights of a few bits already: compress the bundle that this one was made of"
         )
-    before = path.read_bytes()
+    before = bundle.read_graph(name)
     model = restore(onnx.load_from_string(before))
     if _computes_in_half(model):
         raise InputError(f"{path} computes in half precision: import the model with `--precision fp32`")
@@ -137,12 +143,13 @@ def _compress(
     cosine = float((unit_rows(outputs) * unit_rows(_outputs(before, apart, threads))).sum(-1).mean())
     if not cosine >= _LEAST_COSINE:
         raise ExportError(
-            f"{path.name}: with {bits} bits, the mean cosine of embeddings to what they were is "
+            f"{path.name}: with {bits:g} bits, the mean cosine of embeddings to what they were is "
             f"{cosine:.2f}: use more bits, or more examples"
         )
+    sizes = f"{len(before) / 1e6:.1f} MB → {len(packed(content)) / 1e6:.1f} MB"
     report(
-        f"{path.name}: {len(before) / 1e6:.1f} MB → {len(content) / 1e6:.1f} MB; mean cosine of embeddings "
-        f"to what they were: {cosine:.4f}, for {len(apart)} examples that were kept apart"
+        f"{path.name}: {sizes}; mean cosine of embeddings to what they were: {cosine:.4f}, "
+        f"for {len(apart)} examples that were kept apart"
     )
     return content
 
@@ -152,18 +159,18 @@ def _computes_in_half(model: onnx.ModelProto) -> bool:
     return any(node.op_type == "MatMul" and node.input[1] in halves for node in model.graph.node)
 
 
-def _round_tables(model: onnx.ModelProto, bits: int) -> dict[str, LowBits]:
+def _round_tables(model: onnx.ModelProto, bits: float) -> dict[str, Codes]:
     """The tables of word embeddings, rounded; the graph's become the rounded ones."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    rounded: dict[str, LowBits] = {}
+    rounded: dict[str, Codes] = {}
     for node in model.graph.node:
         table = tensors.get(node.input[0]) if node.op_type == "Gather" else None
         if table is None or len(table.dims) != 2 or table.name in rounded:
             continue
-        if table.dims[0] >= _FEWEST_ROWS and table.dims[1] % GROUP == 0:
-            rounded[table.name] = round_table(numpy_helper.to_array(table), bits)
-            restored = np.ascontiguousarray(rounded[table.name].expanded().T)
-            table.CopyFrom(numpy_helper.from_array(restored, table.name))
+        if table.dims[0] >= _FEWEST_ROWS:
+            values = numpy_helper.to_array(table)
+            rounded[table.name] = nearest(values, step_for(values, bits))
+            table.CopyFrom(numpy_helper.from_array(rounded[table.name].expanded(), table.name))
     return rounded
 
 

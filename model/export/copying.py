@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from model.runtime.bundle.graphs import GRAPHS
 
 
 def copy_bundle(
-    bundle: Bundle, output: Path, graphs: Mapping[str, bytes] | None = None, **changes: Any
+    bundle: Bundle,
+    output: Path,
+    graphs: Mapping[str, bytes] | None = None,
+    packed_graphs: Collection[str] | None = None,
+    **changes: Any,
 ) -> BundleManifest:
     """Write a copy of a bundle.
 
@@ -20,6 +24,7 @@ def copy_bundle(
         bundle: the bundle.
         output: becomes the copy; a bundle that is there is replaced.
         graphs: graphs that are added or replaced, by their names.
+        packed_graphs: graphs whose files are packed; None: those of the bundle.
         changes: other values of fields of `BundleDescription`.
 
     Raises:
@@ -27,7 +32,9 @@ def copy_bundle(
     """
     manifest = bundle.manifest
     contents: dict[str, bytes | Path] = {
-        name: bundle.folder / name for name in manifest.files if name in GRAPHS
+        name: bundle.read_graph(name) if name in manifest.packed_graphs else bundle.folder / name
+        for name in manifest.files
+        if name in GRAPHS
     }
     shared = {field.name for field in fields(BundleDescription)} & set(type(manifest).model_fields)
     values = {name: getattr(manifest, name) for name in shared}
@@ -44,5 +51,10 @@ def copy_bundle(
     )
     tokenizer = bundle.folder / manifest.text.tokenizer
     return write_bundle(
-        output, {**contents, **(graphs or {})}, replace(description, **changes), tokenizer, overwrite=True
+        output,
+        {**contents, **(graphs or {})},
+        replace(description, **changes),
+        tokenizer,
+        packed_graphs=manifest.packed_graphs if packed_graphs is None else packed_graphs,
+        overwrite=True,
     )

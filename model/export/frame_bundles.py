@@ -58,7 +58,12 @@ class FrameBundle:
     @property
     def frame_encoder(self) -> bytes:
         """The content of its frame encoder."""
-        return (self.bundle.folder / FRAME_ENCODER).read_bytes()
+        return self.bundle.read_graph(FRAME_ENCODER)
+
+    @property
+    def packed_graphs(self) -> frozenset[str]:
+        """The frame encoder, if it is packed."""
+        return self.bundle.manifest.packed_graphs & {FRAME_ENCODER}
 
     def check_width(self, width: int) -> None:
         """Check that the model reads this bundle's embeddings.
@@ -149,7 +154,7 @@ def join(first: bytes, second: bytes, output: str, into: str) -> bytes:
     before = _of_opset(onnx.load_from_string(first), _opset(last))
     before.ir_version = last.ir_version = max(before.ir_version, last.ir_version)
     # Names in both graphs would clash. The inputs of the first and the outputs of the second keep theirs, and
-    # so do functions: by their names a CPU knows weights of a few bits.
+    # so do functions: by their names a CPU knows the weights of a few bits that earlier bundles have.
     before = compose.add_prefix(before, _SOURCE, rename_inputs=False, rename_functions=False)
     last = compose.add_prefix(last, _AFTER, rename_outputs=False)
     joined = compose.merge_models(

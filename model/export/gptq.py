@@ -1,4 +1,4 @@
-"""Rounds the weights of a graph to a few bits each, with little change of what it computes.
+"""Rounds the weights of a graph to coarse codes, with little change of what it computes.
 
 GPTQ (Frantar et al., 2023): a product's weights are rounded row by row, and the rows that are not yet rounded
 make up for the error on examples of the product's inputs. Before that they are fitted to what the product
@@ -6,8 +6,7 @@ gave when nothing was rounded, so that each product makes up for the rounding of
 GPTAQ, Li et al., 2025); one whose output is added to a value makes up for that value's error too. Products
 with few rows of inputs, such as the last projection, are fitted and not rounded.
 
-Shapes: K rows of a weight, the product's inputs; N columns, its outputs; G groups of rows that share a scale;
-R rows of examples.
+Shapes: K rows of a weight, the product's inputs; N columns, its outputs; R rows of examples.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from model.arrays import Array
+from model.export.codes import Codes, step_for
 from model.export.partial_runs import PartialRuns
 from model.progress import Report, silent
-from model.runtime.bundle.low_bits import GROUP, LowBits
+from model.runtime.bundle.integer_products import LARGEST_CODE, ROWS_MULTIPLE
 
 # Weights with fewer examples for each of their rows than this are not rounded: they would fit nothing but
 # the examples.
@@ -33,8 +33,8 @@ _DAMPING = 0.01
 # When weights are fitted, they stay near what they were: the more, the fewer rows there are, or the less the
 # inputs say of what is missing.
 _FIT_DAMPING, _FEW_ROWS_DAMPING, _SUM_DAMPING = 0.1, 0.4, 0.4
-# What of a group's range the scale spans: the outermost weights are cut off if the others gain by it.
-_SPANS = np.linspace(1.0, 0.5, 11)
+# Rows that are rounded before all others make up for their error: one product is faster than many.
+_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -56,35 +56,35 @@ class _Product:
 def round_graph(
     model: onnx.ModelProto,
     examples: Sequence[Mapping[str, NDArray[np.generic]]],
-    bits: int,
+    bits: float,
     threads: int | None = None,
     report: Report = silent,
-) -> dict[str, LowBits]:
+) -> dict[str, Codes]:
     """Round the large weights of a graph's products.
 
     Args:
         model: a float32 graph, whose weights become the rounded ones, in place.
         examples: inputs of the graph.
-        bits: of each weight, 2 to 7.
+        bits: of entropy of each weight's codes.
         threads: that run the graph; None: one for each core.
         report: told how far it is.
 
     Returns:
-        the rounded weights by their names. Weights whose K is no multiple of `GROUP`, those of a Gemm, and
-        those with too few examples are fitted only.
+        the rounded weights by their names. Weights whose K is no multiple of `ROWS_MULTIPLE`, those of a
+        Gemm, and those with too few examples are fitted only.
     """
     original = onnx.ModelProto()
     original.CopyFrom(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     products = _products(model, tensors)
     before, now = PartialRuns(original, examples, threads), PartialRuns(model, examples, threads)
-    rounded: dict[str, LowBits] = {}
+    rounded: dict[str, Codes] = {}
     for number, product in enumerate(products, 1):
         inputs = now.rows(product.source)
         rows, width = inputs.shape
         squares = inputs.T @ inputs
         damped = _damped(squares, _DAMPING)
-        few = product.transposed or width % GROUP != 0 or rows < _EXAMPLES_FOR_ROW * width
+        few = product.transposed or width % ROWS_MULTIPLE != 0 or rows < _EXAMPLES_FOR_ROW * width
         lost = before.rows(product.source) - inputs
         drift = _fitted(squares, inputs.T @ lost, _FEW_ROWS_DAMPING if few else _FIT_DAMPING)
         for name, added_to in product.weights:
@@ -100,7 +100,7 @@ def round_graph(
             else:
                 rounded[name] = round_weight(weight, damped, bits)
                 _set(tensors[name], rounded[name].expanded())
-        report(f"rounded to {bits} bits: {number}/{len(products)} inputs of products")
+        report(f"rounded to {bits:g} bits: {number}/{len(products)} inputs of products")
     return rounded
 
 
@@ -160,64 +160,30 @@ def _set(tensor: onnx.TensorProto, weight: Array) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weight, np.float32), tensor.name))
 
 
-def round_weight(weight: Array, squares: Array, bits: int) -> LowBits:
+def round_weight(weight: Array, squares: Array, bits: float) -> Codes:
     """Round a weight; rows with large inputs come first, and later ones make up for their error.
 
     Args:
-        weight: float32 [K, N], K a multiple of `GROUP`.
+        weight: float32 [K, N].
         squares: the inputs' second moments [K, K], positive definite.
-        bits: of each weight.
+        bits: of entropy that the nearest codes would have.
     """
     rows, columns = weight.shape
-    groups = weight.reshape(-1, GROUP, columns)
-    scales, zeros = _ranges(groups, bits)
+    step = np.float32(step_for(weight, bits))
     order = np.argsort(-squares.diagonal(), kind="stable")
     inverse = np.linalg.inv(squares[np.ix_(order, order)].astype(np.float64))
     factor = np.linalg.cholesky(inverse).T.astype(np.float32)
     remaining = weight[order].astype(np.float32)
-    codes = np.zeros((rows, columns), np.uint8)
-    for start in range(0, rows, GROUP):
-        block = slice(start, start + GROUP)
-        errors = np.zeros((GROUP, columns), np.float32)
+    codes = np.zeros((rows, columns), np.int8)
+    for start in range(0, rows, _BLOCK):
+        block = slice(start, min(start + _BLOCK, rows))
         own = factor[block, block]
-        for i in range(GROUP):
-            row = order[start + i]
-            scale, zero = scales[row // GROUP, 0], zeros[row // GROUP, 0]
+        errors = np.zeros((len(own), columns), np.float32)
+        for i in range(len(own)):
             values = remaining[start + i]
-            code = np.clip(np.rint(values / scale) + zero, 0, 2**bits - 1)
-            codes[row] = code
-            errors[i] = (values - (code - zero) * scale) / own[i, i]
-            remaining[start + i : start + GROUP] -= own[i, i:, None] * errors[i]
-        remaining[start + GROUP :] -= factor[block, start + GROUP :].T @ errors
-    return LowBits(bits, codes, scales[:, 0], zeros[:, 0].astype(np.uint8))
-
-
-def round_table(table: Array, bits: int) -> LowBits:
-    """Round each number of a table [V, K] to the nearest code. → the transposed of the table"""
-    weight = table.T
-    groups = weight.reshape(-1, GROUP, weight.shape[1])
-    scales, zeros = _ranges(groups, bits)
-    codes = np.clip(np.rint(groups / scales) + zeros, 0, 2**bits - 1).astype(np.uint8)
-    return LowBits(bits, codes.reshape(weight.shape), scales[:, 0], zeros[:, 0].astype(np.uint8))
-
-
-def _ranges(groups: Array, bits: int) -> tuple[Array, Array]:
-    """The scale and the code of zero of each group [G, K/G, N] that round it with the least error.
-
-    → float32 [G, 1, N] twice
-    """
-    most = 2**bits - 1
-    low = np.minimum(groups.min(1, keepdims=True), 0)
-    high = np.maximum(groups.max(1, keepdims=True), 0)
-    least = np.full(low.shape, np.inf, np.float32)
-    best_scale, best_zero = np.ones_like(low), np.zeros_like(low)
-    for span in _SPANS:
-        # A scale is stored as float16.
-        scale = np.maximum((high - low) * span / most, 1e-7).astype(np.float16).astype(np.float32)
-        zero = np.clip(np.rint(-low * span / scale), 0, most)
-        restored = (np.clip(np.rint(groups / scale) + zero, 0, most) - zero) * scale
-        error = np.square(restored - groups).sum(1, keepdims=True)
-        better = error < least
-        least = np.where(better, error, least)
-        best_scale, best_zero = np.where(better, scale, best_scale), np.where(better, zero, best_zero)
-    return best_scale, best_zero
+            code = np.clip(np.rint(values / step), -LARGEST_CODE, LARGEST_CODE)
+            codes[order[start + i]] = code
+            errors[i] = (values - code * step) / own[i, i]
+            remaining[start + i : block.stop] -= own[i, i:, None] * errors[i]
+        remaining[block.stop :] -= factor[block, block.stop :].T @ errors
+    return Codes(codes, float(step))

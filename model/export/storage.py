@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from model.runtime.bundle.low_bits import LowBits, add_table, add_weight
+from model.export.codes import Codes
 from model.runtime.errors import InputError
 
 Storage = Literal["float32", "float16", "int8"]
@@ -83,7 +83,7 @@ def store(
     model: onnx.ModelProto,
     weights: Storage,
     words: Storage | None = None,
-    rounded: Mapping[str, LowBits] | None = None,
+    rounded: Mapping[str, Codes] | None = None,
 ) -> onnx.ModelProto:
     """Rewrite the large weights of a graph, in place.
 
@@ -91,7 +91,7 @@ def store(
         model: a float32 graph.
         weights: how weights of Conv, MatMul and Gemm are stored.
         words: how tables read by Gather are stored; None: as `weights`.
-        rounded: weights and tables that are stored as rounded, by their names; tables are transposed.
+        rounded: weights and tables that are stored as rounded, as int8, by their names.
 
     Raises:
         InputError: a storage is unknown.
@@ -111,23 +111,17 @@ def store(
         if name is None or kind == "float32" or tensors[name].data_type != TensorProto.FLOAT:
             nodes.append(node)
             continue
-        tensor = tensors[name]
-        if rounded and name in rounded:
-            if node.op_type == "Gather":
-                nodes += add_table(model, name, rounded[name], node.input[1], node.output[0])
-            else:
-                nodes += [add_weight(model, name, rounded[name]), node]
-            continue
+        tensor, codes = tensors[name], (rounded or {}).get(name)
         weight = numpy_helper.to_array(tensor)
         if weight.size < _SMALLEST or weight.ndim < 2 or name in done:
             nodes.append(node)
             continue
         if node.op_type == "Gather":
-            nodes += _gathered(graph, node, name, weight, kind)
+            nodes += _gathered(graph, node, name, codes or weight, kind)
             graph.initializer.remove(tensor)
             continue
         done.add(name)
-        added += _cast_back(graph, name, weight, kind, _channel_axis(node, weight))
+        added += _cast_back(graph, name, codes or weight, kind, _channel_axis(node, weight))
         graph.initializer.remove(tensor)
         nodes.append(node)
     del graph.node[:]
@@ -195,15 +189,13 @@ def _weight_of(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) ->
 
 
 def _cast_back(
-    graph: onnx.GraphProto, name: str, weight: NDArray[np.float32], kind: Storage, axis: int
+    graph: onnx.GraphProto, name: str, weight: NDArray[np.float32] | Codes, kind: Storage, axis: int
 ) -> list[onnx.NodeProto]:
     """Add the weight in a small type, and give the nodes that compute `name` from it."""
-    if kind == "float16":
+    if kind == "float16" and not isinstance(weight, Codes):
         graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))
         return [helper.make_node("Cast", [f"{name}_f16"], [name], to=TensorProto.FLOAT)]
-    values, scale = quantise_weight(weight, axis)
-    graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
-    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    _add_int8(graph, name, weight, axis)
     return [
         helper.make_node("Cast", [f"{name}_i8"], [f"{name}_float"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]),
@@ -211,22 +203,39 @@ def _cast_back(
 
 
 def _gathered(
-    graph: onnx.GraphProto, node: onnx.NodeProto, name: str, weight: NDArray[np.float32], kind: Storage
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    name: str,
+    weight: NDArray[np.float32] | Codes,
+    kind: Storage,
 ) -> list[onnx.NodeProto]:
     """Gather rows of a small type, then cast them, so that the whole table is never float32 in memory."""
     ids, out = node.input[1], node.output[0]
-    if kind == "float16":
+    if kind == "float16" and not isinstance(weight, Codes):
         graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))
         return [
             helper.make_node("Gather", [f"{name}_f16", ids], [f"{out}_f16"], axis=0),
             helper.make_node("Cast", [f"{out}_f16"], [out], to=TensorProto.FLOAT),
         ]
-    values, scale = quantise_weight(weight, 0)
-    graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
-    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
-    return [
+    _add_int8(graph, name, weight, 0)
+    nodes = [
         helper.make_node("Gather", [f"{name}_i8", ids], [f"{out}_i8"], axis=0),
         helper.make_node("Cast", [f"{out}_i8"], [f"{out}_float"], to=TensorProto.FLOAT),
+    ]
+    if isinstance(weight, Codes):
+        return [*nodes, helper.make_node("Mul", [f"{out}_float", f"{name}_scale"], [out])]
+    return [
+        *nodes,
         helper.make_node("Gather", [f"{name}_scale", ids], [f"{out}_scale"], axis=0),
         helper.make_node("Mul", [f"{out}_float", f"{out}_scale"], [out]),
     ]
+
+
+def _add_int8(graph: onnx.GraphProto, name: str, weight: NDArray[np.float32] | Codes, axis: int) -> None:
+    """Add a weight as int8, with its scales: one for every index of `axis`, or for coarse codes one."""
+    if isinstance(weight, Codes):
+        values, scale = weight.values, np.full((1,) * weight.values.ndim, weight.step, np.float32)
+    else:
+        values, scale = quantise_weight(weight, axis)
+    graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))

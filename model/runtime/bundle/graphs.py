@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BUNDLE_FORMAT_VERSION = 2
+#: the versions of the bundle format that are read; the second has packed graphs, and is written for these
+FORMAT_VERSION, PACKED_FORMAT_VERSION = 2, 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ REFERENCE_IMAGES, REFERENCE_AXES = "reference_images.npy", "reference_axes.npy"
 
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 
-#: Every graph of format version 2. B batch, N frames a segment, N' as many or fewer, P tokens a frame, P' as
+#: Every graph of the format. B batch, N frames a segment, N' as many or fewer, P tokens a frame, P' as
 #: many or fewer, L text tokens, H width of frame tokens, T of text tokens, D joint space, S salience,
 #: n salient frames, A answers, F frames of any span of a video. The image's side is `size`.
 GRAPHS: dict[str, GraphSpec] = {

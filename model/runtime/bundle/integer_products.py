@@ -1,15 +1,15 @@
 """Makes a graph multiply small weights as they are, in place of making them float32 first.
 
-A bundle's graph makes float32 of weights that are stored as int8 (`model.export.storage`) or with a few
-bits (`model.runtime.bundle.low_bits`). On a CPU, products of whole numbers take less time and memory. Each
-row that is multiplied is rounded by itself, so that it does not matter which texts or frames are encoded
-together.
+A bundle's graph makes float32 of weights that are stored as int8 (`model.export.storage`), those of earlier
+bundles of ones with a few bits (`model.runtime.bundle.low_bits`). On a CPU, products of whole numbers take
+less time and memory. Each row that is multiplied is rounded by itself, so that it does not matter which texts
+or frames are encoded together.
 
 Few rows, as in a text: ONNX Runtime's `MatMulNBits` reads the weights as stored, and rounds 16 to 64 values
 of a row with a scale of their own. The time is that of reading the weights.
 Many rows, as the patches of a frame: `MatMulInteger` multiplies rows of 8 bits with weights of 7 bits and a
-scale for each column. CPUs without instructions for 8 bits add pairs of products in 16 bits, and 7 bits never
-exceed these.
+scale for each column. Coarse codes (`model.export.codes`) have one scale and 7 bits as they are. CPUs without
+instructions for 8 bits add pairs of products in 16 bits, and 7 bits never exceed these.
 """
 
 from __future__ import annotations
@@ -34,26 +34,38 @@ _MICROSOFT = "com.microsoft"
 _INT8 = 4
 # Numbers without sign stand for those with one, and 128 for zero.
 _ZERO = 128
-_ROW_MOST, _COLUMN_MOST = 127, 63
+_ROW_MOST = 127
+#: the largest weight of 7 bits, and what the rows of a small weight must be a multiple of
+LARGEST_CODE, ROWS_MULTIPLE = 63, _BLOCK_SIZES[-1]
 # Larger graphs are not read: what a graph above 2 GB stores beside itself, this would have to store too.
 _MOST_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class _Weight:
-    """A stored weight: values int8 [K, N], and scales float32 [K / block, N]."""
+    """A stored weight: values int8 [K, N], and scales float32 [K / block, N]; coarse codes have one scale."""
 
     values: NDArray[np.int8]
     scales: NDArray[np.float32]
     block: int
 
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the values can be multiplied as they are, with one scale for each column."""
+        one_scale = bool((self.scales == self.scales[0, 0]).all())
+        return one_scale and int(np.abs(self.values.astype(np.int16)).max(initial=0)) <= LARGEST_CODE
 
-def with_integer_products(path: Path, *, many_rows: bool = False) -> bytes | None:
+
+def with_integer_products(
+    path: Path, unpacked: bytes | None = None, *, many_rows: bool = False
+) -> bytes | None:
     """The graph in a file, with products of whole numbers.
 
     Args:
         path: an ONNX graph.
-        many_rows: whether the products have many rows; then only weights of a few bits are replaced.
+        unpacked: the graph, where the file holds it packed.
+        many_rows: whether the products have many rows; then only coarse codes and weights of a few bits are
+            replaced.
 
     Returns:
         The new graph; None: it has no such weights, or is large.
@@ -61,9 +73,10 @@ def with_integer_products(path: Path, *, many_rows: bool = False) -> bytes | Non
     Raises:
         Exception: the file is no ONNX graph.
     """
-    if path.stat().st_size > _MOST_BYTES or (many_rows and not holds_low_bits(path)):
+    size = path.stat().st_size if unpacked is None else len(unpacked)
+    if size > _MOST_BYTES or (many_rows and unpacked is None and not holds_low_bits(path)):
         return None
-    model = onnx.load(path, load_external_data=False)
+    model = onnx.load(path, load_external_data=False) if unpacked is None else onnx.load_from_string(unpacked)
     if not replace_products(model, many_rows=many_rows):
         return None
     return bytes(model.SerializeToString())
@@ -73,8 +86,8 @@ def replace_products(model: onnx.ModelProto, *, many_rows: bool = False) -> int:
     """Replace each product with a small weight, in place.
 
     Args:
-        model: a graph with weights of a few bits, or stored as int8 [K, N] with scales float32 [1, N], K a
-            multiple of 16.
+        model: a graph with weights of a few bits, or stored as int8 [K, N] with scales float32 [1, N] or
+            [1, 1], K a multiple of `ROWS_MULTIPLE`.
         many_rows: see `with_integer_products`.
 
     Returns:
@@ -91,7 +104,7 @@ def replace_products(model: onnx.ModelProto, *, many_rows: bool = False) -> int:
     for node in graph.node:
         name = node.input[1] if node.op_type == "MatMul" else ""
         if name in producers and name not in tensors:
-            weight = _small_weight(producers[name], producers, stored, low_only=many_rows)
+            weight = _small_weight(producers[name], producers, stored, coarse_only=many_rows)
             if weight is not None:
                 tensors[name] = _columns(name, weight) if many_rows else _blocks(name, weight)
         if name not in tensors:
@@ -112,12 +125,13 @@ def _small_weight(
     producers: Mapping[str, onnx.NodeProto],
     stored: Mapping[str, onnx.TensorProto],
     *,
-    low_only: bool,
+    coarse_only: bool,
 ) -> _Weight | None:
     """The small weight that a node makes float32; None: it makes something else."""
     if node.domain == DOMAIN and node.op_type == EXPAND:
         return _low_weight(node, stored)
-    return None if low_only else _int8_weight(node, producers, stored)
+    weight = _int8_weight(node, producers, stored)
+    return None if weight is None or (coarse_only and not weight.is_coarse) else weight
 
 
 def _low_weight(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> _Weight:
@@ -141,10 +155,10 @@ def _int8_weight(
     if values is None or values.data_type != onnx.TensorProto.INT8 or len(values.dims) != 2:
         return None
     rows, columns = values.dims
-    if list(scales.dims) != [1, columns] or rows % _BLOCK_SIZES[-1]:
+    if list(scales.dims) not in ([1, columns], [1, 1]) or rows % ROWS_MULTIPLE:
         return None
     block = next(size for size in _BLOCK_SIZES if rows % size == 0)
-    of_blocks = np.repeat(numpy_helper.to_array(scales), rows // block, axis=0)
+    of_blocks = np.broadcast_to(numpy_helper.to_array(scales), (rows // block, columns))
     return _Weight(numpy_helper.to_array(values), of_blocks, block)
 
 
@@ -178,9 +192,16 @@ def _by_blocks(node: onnx.NodeProto, weight: Sequence[onnx.TensorProto]) -> onnx
 
 def _columns(name: str, weight: _Weight) -> list[onnx.TensorProto]:
     """A weight as `MatMulInteger` reads it: int8 [K, N], and the scale of each column."""
+    if weight.is_coarse:
+        return _named_columns(name, weight.values, weight.scales[0])
     full = weight.values.astype(np.float32) * np.repeat(weight.scales, weight.block, axis=0)
-    scales = np.maximum(np.abs(full).max(axis=0), 1e-12).astype(np.float32) / _COLUMN_MOST
-    values = np.rint(full / scales).astype(np.int8)
+    scales = np.maximum(np.abs(full).max(axis=0), 1e-12).astype(np.float32) / LARGEST_CODE
+    return _named_columns(name, np.rint(full / scales).astype(np.int8), scales)
+
+
+def _named_columns(
+    name: str, values: NDArray[np.int8], scales: NDArray[np.float32]
+) -> list[onnx.TensorProto]:
     return [
         numpy_helper.from_array(values, f"{name}_values_of_columns"),
         numpy_helper.from_array(scales, f"{name}_scales_of_columns"),

@@ -27,12 +27,13 @@ from pydantic_core import from_json
 from model.runtime.bundle.graphs import (
     ANSWER_HEAD,
     ANSWERS,
-    BUNDLE_FORMAT_VERSION,
     BY_FRAMES,
     CAPABILITIES,
+    FORMAT_VERSION,
     GRAPHS,
     MATCHER,
     MOMENT_HEAD,
+    PACKED_FORMAT_VERSION,
     READ_TOKENS,
     REFERENCE_AXES,
     REFERENCE_IMAGES,
@@ -44,6 +45,7 @@ from model.runtime.bundle.graphs import (
     VIDEO_ENCODER,
     GraphSpec,
 )
+from model.runtime.bundle.packing import packed_name
 from model.runtime.errors import BundleError
 from model.runtime.messages import printable
 from model.runtime.preprocessing import Interpolation, ResizeRule, Resizing, UnicodeForm
@@ -52,6 +54,8 @@ from model.runtime.tokens import check_count
 MANIFEST_NAME = "bundle.json"
 #: The largest `reference_texts.npy`: it is read whole, and compared with every segment.
 _MOST_REFERENCE_BYTES = 64 << 20
+#: The largest graph that a packed file may hold: ONNX reads no larger ones from one file.
+_MOST_UNPACKED_BYTES = (2 << 30) - 1
 
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -95,7 +99,7 @@ def check_file_name(name: str) -> None:
         raise ValueError(f"{name!r} is not a plain file name")
     if name.endswith(".onnx") and name not in GRAPHS:
         raise ValueError(
-            f"{name!r} is not a graph of format version {BUNDLE_FORMAT_VERSION}: {sorted(GRAPHS)}"
+            f"{name!r} is not a graph of format version {PACKED_FORMAT_VERSION}: {sorted(GRAPHS)}"
         )
 
 
@@ -263,14 +267,29 @@ class Moments(_Frozen):
 
 
 class FileRecord(_Frozen):
-    """The checksum and size that a file of the bundle must have."""
+    """The checksum and size that a file of the bundle must have.
+
+    `unpacked_bytes` is the size of a graph whose file is packed, and named by `packed_name`; it is left out
+    where the file is the graph.
+    """
 
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
+    unpacked_bytes: Annotated[int, Field(ge=0, le=_MOST_UNPACKED_BYTES)] | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The size of the content in memory."""
+        return self.bytes if self.unpacked_bytes is None else self.unpacked_bytes
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), ("unpacked_bytes",))
 
 
 class BundleManifest(_Frozen):
-    """The content of `bundle.json`, format version 2. Unknown and missing fields are refused.
+    """The content of `bundle.json`, format version 2, or 3 with packed graphs. Unknown and missing fields are
+    refused.
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them. With
@@ -282,7 +301,7 @@ class BundleManifest(_Frozen):
     representation learning, Kusupati et al., 2022). Left out: none.
     """
 
-    format_version: Literal[2]
+    format_version: Literal[2, 3]
     name: NonEmptyText
     description: str
     licence: NonEmptyText
@@ -311,8 +330,12 @@ class BundleManifest(_Frozen):
     @field_validator("files")
     @classmethod
     def _check_files(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
-        for name in files:
+        for name, record in files.items():
             check_file_name(name)
+            if record.unpacked_bytes is not None and name not in GRAPHS:
+                raise ValueError(f"{name!r} is packed, which graphs alone may be")
+            if record.unpacked_bytes is not None and packed_name(name) in files:
+                raise ValueError(f"{packed_name(name)!r} is listed, but it is the packed {name!r}")
         beside = [name for name in BY_FRAMES if name in files]
         if VIDEO_ENCODER in files and beside:
             raise ValueError(
@@ -326,6 +349,11 @@ class BundleManifest(_Frozen):
 
     @model_validator(mode="after")
     def _check_together(self) -> BundleManifest:
+        if (self.format_version == PACKED_FORMAT_VERSION) != bool(self.packed_graphs):
+            raise ValueError(
+                f"format version {self.format_version} with the packed graphs {sorted(self.packed_graphs)}: "
+                f"a bundle with such graphs has version {PACKED_FORMAT_VERSION}, others have {FORMAT_VERSION}"
+            )
         if self.text.tokenizer not in self.files:
             raise ValueError(f"files lists no {self.text.tokenizer!r}, which text.tokenizer names")
         if ANSWER_HEAD in self.files and ANSWERS not in self.files:
@@ -402,6 +430,15 @@ class BundleManifest(_Frozen):
                     f"{name} has {record.bytes} bytes, more than {_MOST_REFERENCE_BYTES}: "
                     "choose fewer references"
                 )
+
+    @property
+    def packed_graphs(self) -> frozenset[str]:
+        """The graphs whose files are packed."""
+        return frozenset(name for name, record in self.files.items() if record.unpacked_bytes is not None)
+
+    def file_name(self, name: str) -> str:
+        """The name of the file that holds what `files` lists as `name`."""
+        return packed_name(name) if name in self.packed_graphs else name
 
     @property
     def tokens(self) -> TokenSizes | None:
@@ -506,12 +543,12 @@ def parse_manifest(data: bytes, path: Path) -> BundleManifest:
     if not isinstance(raw, dict):
         raise BundleError(f"{path} holds no JSON object: export or download the bundle again")
     version = raw.get("format_version")
-    if version != BUNDLE_FORMAT_VERSION or isinstance(version, bool):
-        newer = isinstance(version, int) and version > BUNDLE_FORMAT_VERSION
+    if version not in (FORMAT_VERSION, PACKED_FORMAT_VERSION) or not isinstance(version, int):
+        newer = isinstance(version, int) and version > PACKED_FORMAT_VERSION
         remedy = "upgrade reelfind" if newer else "export the bundle again with this version's reelfind-model"
         raise BundleError(
-            f"{path} has format version {version!r}, this reelfind reads version {BUNDLE_FORMAT_VERSION}: "
-            f"{remedy}"
+            f"{path} has format version {version!r}, this reelfind reads the versions {FORMAT_VERSION} "
+            f"and {PACKED_FORMAT_VERSION}: {remedy}"
         )
     try:
         return BundleManifest.model_validate_json(data)

@@ -46,6 +46,7 @@ from model.runtime.bundle.manifest import (
     parse_manifest,
 )
 from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment_head
+from model.runtime.bundle.packing import unpack
 from model.runtime.bundle.pinned import why_not_pinned
 from model.runtime.bundle.references import ReferenceImages, read_references
 from model.runtime.bundle.running import run_matcher, run_parts
@@ -165,7 +166,10 @@ class Bundle:
         data = read_bundle_manifest(folder)
         manifest = parse_manifest(data, folder / MANIFEST_NAME)
         checksum = hashlib.sha256(data).hexdigest()
-        states = {name: verify_file(folder / name, record) for name, record in manifest.files.items()}
+        states = {
+            name: verify_file(folder / manifest.file_name(name), record)
+            for name, record in manifest.files.items()
+        }
         if trial:
             try_bundle(folder, manifest, checksum)
         engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
@@ -181,7 +185,7 @@ class Bundle:
             engines,
             pinned=pinned,
         )
-        bundle._session(min(manifest.encoders, key=lambda name: manifest.files[name].bytes))
+        bundle._session(min(manifest.encoders, key=lambda name: manifest.files[name].memory_bytes))
         return bundle
 
     def __repr__(self) -> str:
@@ -511,16 +515,38 @@ class Bundle:
                 f"ones: choose a bundle with a {FRAME_ENCODER}"
             )
 
+    def read_graph(self, graph: str) -> bytes:
+        """A graph as a program that runs ONNX reads it, unpacked.
+
+        Raises:
+            BundleError: its file cannot be read, or changed while the bundle was open.
+        """
+        path = self._unchanged(graph)
+        unpacked = self._unpacked(path, graph)
+        try:
+            return path.read_bytes() if unpacked is None else unpacked
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+
+    def _unchanged(self, graph: str) -> Path:
+        """The file of a graph, whose checksum was verified when the bundle was opened."""
+        path = self.folder / self.manifest.file_name(graph)
+        if not path.is_file() or file_state(path) != self._states[graph]:
+            raise BundleError(f"{path} changed while the bundle was open: restart the program")
+        return path
+
+    def _unpacked(self, path: Path, graph: str) -> bytes | None:
+        """The content of a packed file; None: the file is the graph."""
+        size = self.manifest.files[graph].unpacked_bytes
+        return None if size is None else unpack(path, size)
+
     def _session(self, graph: str) -> Session:
         session = self._sessions.get(graph)
         if session is not None:
             return session
         with self._lock:
             if graph not in self._sessions:
-                path = self.folder / graph
-                # The checksum was verified when the bundle was opened: this must still be the same file.
-                if not path.is_file() or file_state(path) != self._states[graph]:
-                    raise BundleError(f"{path} changed while the bundle was open: restart the program")
+                path = self._unchanged(graph)
                 self._sessions[graph] = open_session(
                     path,
                     self.manifest.graph_spec(graph),
@@ -530,6 +556,7 @@ class Bundle:
                     cache_dir=self._cache_dir,
                     integer_products=_PRODUCTS.get(graph),
                     pinned=self.pinned,
+                    unpacked=self._unpacked(path, graph),
                 )
             return self._sessions[graph]
 

@@ -69,6 +69,7 @@ def open_session(
     integer_products: Rows | None = None,
     bound: bool | None = None,
     pinned: bool = False,
+    unpacked: bytes | None = None,
 ) -> Session:
     """Open one graph and check its inputs and outputs.
 
@@ -85,6 +86,7 @@ def open_session(
             see `model.runtime.bundle.integer_products`; None: it makes them float32 first.
         bound: whether `run_into` binds its arrays, see `Session`; None: where the provider is not the CPU.
         pinned: whether bound arrays are copied to and from page-locked memory.
+        unpacked: the graph, where the file holds it packed.
 
     Raises:
         BundleError: the graph cannot be read, differs from the format, or the provider is not active.
@@ -101,9 +103,11 @@ def open_session(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 3  # errors only: warnings concern how the graph was made
     try:
-        changed = _with_integer_products(path, integer_products) if provider == "cpu" else None
+        content = unpacked
+        if provider == "cpu" and integer_products is not None:
+            content = _with_integer_products(path, unpacked, integer_products) or unpacked
         session = ort.InferenceSession(
-            str(path) if changed is None else changed,
+            str(path) if content is None else content,
             options,
             providers=_provider_list(provider, cache_dir),
             enable_fallback=False,
@@ -129,13 +133,11 @@ def open_session(
     return Session(path, session, bound=is_bound, pinned=pinned)
 
 
-def _with_integer_products(path: Path, rows: Rows | None) -> bytes | None:
-    if rows is None:
-        return None
+def _with_integer_products(path: Path, unpacked: bytes | None, rows: Rows) -> bytes | None:
     # The package onnx takes a tenth of a second to import: commands that encode nothing do without.
     from model.runtime.bundle.integer_products import with_integer_products
 
-    return with_integer_products(path, many_rows=rows == "many rows")
+    return with_integer_products(path, unpacked, many_rows=rows == "many rows")
 
 
 class Session:

@@ -65,7 +65,7 @@ def try_bundle(folder: Path, manifest: BundleManifest, checksum: str, limits: Li
     """
     if checksum in _passed or checksum == _checksum_of_ours() or recall(_KIND, checksum) is not None:
         return
-    size = sum(record.bytes for record in manifest.files.values())
+    size = sum(record.memory_bytes for record in manifest.files.values())
     limits = limits or Limits(_MEMORY + 4 * size, _SECONDS + size // _BYTES_PER_SECOND)
     try:
         problems = ask_child(__spec__.name, [str(folder)], limits)

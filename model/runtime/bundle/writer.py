@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.files import aside_path
-from model.runtime.bundle.graphs import ANSWERS, BUNDLE_FORMAT_VERSION, REFERENCE_TEXTS
+from model.runtime.bundle.graphs import ANSWERS, FORMAT_VERSION, PACKED_FORMAT_VERSION, REFERENCE_TEXTS
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -20,6 +20,7 @@ from model.runtime.bundle.manifest import (
     check_file_name,
     parse_manifest,
 )
+from model.runtime.bundle.packing import packed, packed_name
 from model.runtime.bundle.reader import Bundle
 from model.runtime.bundle.references import references_file
 from model.runtime.bundle.trial import remember_tried
@@ -35,6 +36,7 @@ def write_bundle(
     description: BundleDescription,
     tokenizer: Path,
     *,
+    packed_graphs: Collection[str] = (),
     overwrite: bool = False,
 ) -> BundleManifest:
     """Write a bundle beside its destination, flush it to disk, check it, then rename it into place.
@@ -44,6 +46,7 @@ def write_bundle(
         graphs: content or file of each graph, by its name in the format.
         description: everything else that `bundle.json` says.
         tokenizer: a `tokenizer.json`.
+        packed_graphs: graphs whose files are packed: those of coarse codes.
         overwrite: replace the bundle at the destination. If the process is killed between the two renames,
             the old bundle is at `aside_path(folder)`, and the next write restores it first.
 
@@ -64,7 +67,9 @@ def write_bundle(
     try:
         for file in contents:
             check_file_name(file)
-        return _write_folder(destination, _fields(description), contents, overwrite)
+        version = PACKED_FORMAT_VERSION if packed_graphs else FORMAT_VERSION
+        raw = {"format_version": version, **_fields(description)}
+        return _write_folder(destination, raw, contents, packed_graphs, overwrite)
     except ValueError as error:
         raise BundleError(f"{destination} is not written: {error}") from error
     except OSError as error:
@@ -78,7 +83,6 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
     d = description
     tokens = {field.name: None for field in fields(TokenSizes)} if d.tokens is None else asdict(d.tokens)
     return {
-        "format_version": BUNDLE_FORMAT_VERSION,
         "name": d.name,
         "description": d.description,
         "licence": d.licence,
@@ -110,7 +114,11 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
 
 
 def _write_folder(
-    destination: Path, raw: dict[str, Any], contents: Mapping[str, bytes | Path], overwrite: bool
+    destination: Path,
+    raw: dict[str, Any],
+    contents: Mapping[str, bytes | Path],
+    packed_graphs: Collection[str],
+    overwrite: bool,
 ) -> BundleManifest:
     _recover(destination)
     _check_destination(destination, overwrite)
@@ -118,7 +126,12 @@ def _write_folder(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        files = {name: _copy(content, temporary / name) for name, content in sorted(contents.items())}
+        files = {
+            name: _pack(content, temporary / packed_name(name))
+            if name in packed_graphs
+            else _copy(content, temporary / name)
+            for name, content in sorted(contents.items())
+        }
         manifest = parse_manifest(_dump({**raw, "files": files}), destination / MANIFEST_NAME)
         _write(temporary / MANIFEST_NAME, manifest.to_json())
         flush(temporary)
@@ -180,6 +193,12 @@ def _copy(content: bytes | Path, target: Path) -> dict[str, Any]:
             raise BundleError(f"{content} cannot be copied ({error.strerror}): check the path") from error
         flush(target)
     return {"sha256": sha256_of(target), "bytes": target.stat().st_size}
+
+
+def _pack(content: bytes | Path, target: Path) -> dict[str, Any]:
+    """Pack a graph into a file of the bundle, and return its record."""
+    unpacked = content if isinstance(content, bytes) else content.read_bytes()
+    return {**_copy(packed(unpacked), target), "unpacked_bytes": len(unpacked)}
 
 
 def _dump(raw: Mapping[str, Any]) -> bytes:

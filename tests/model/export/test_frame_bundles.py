@@ -15,12 +15,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from model.export.bundle import ExportOptions, export_bundle
+from model.export.codes import nearest
 from model.export.frame_bundles import FrameBundle, check_features, join
-from model.export.gptq import round_table
 from model.export.storage import store
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.integer_products import replace_products
-from model.runtime.bundle.low_bits import GROUP
 from model.runtime.bundle.manifest import Moments
 from tests.support import toy_bundle as toy
 from tests.support.exported_lgdn import PROVENANCE, exportable_model, run_onnx
@@ -56,22 +55,22 @@ def test_joined_graphs_compute_one_after_the_other(bundle: Bundle, opset: int) -
     np.testing.assert_allclose(found, 2 * toy.frame_embedding(frames), rtol=1e-5)
 
 
-def test_weights_of_a_few_bits_are_multiplied_as_such() -> None:
-    """A CPU knows them by the function that expands them."""
-    weight = np.random.default_rng(0).normal(size=(2 * GROUP, GROUP)).astype(np.float32)
+def test_coarse_codes_are_multiplied_as_such() -> None:
+    weight = np.random.default_rng(0).normal(size=(256, 128)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "weight"], ["frame_embedding"])],
         "product",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 2 * GROUP])],
-        [helper.make_tensor_value_info("frame_embedding", TensorProto.FLOAT, ["B", GROUP])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 256])],
+        [helper.make_tensor_value_info("frame_embedding", TensorProto.FLOAT, ["B", 128])],
         [numpy_helper.from_array(weight, "weight")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    store(model, "int8", "int8", {"weight": round_table(weight.T, 4)})
+    store(model, "int8", "int8", {"weight": nearest(weight, 0.3)})
     first = model.SerializeToString()
     joined = onnx.load_from_string(join(first, doubled(20), "frame_embedding", "features"))
     assert replace_products(joined, many_rows=True) == 1
-    rows = np.random.default_rng(1).normal(size=(5, 2 * GROUP)).astype(np.float32)
+    assert "MatMulInteger" in {node.op_type for node in joined.graph.node}
+    rows = np.random.default_rng(1).normal(size=(5, 256)).astype(np.float32)
     (found,) = run_onnx(joined.SerializeToString(), {"x": rows})
     assert np.abs(found - 2 * rows @ weight).max() < 0.2 * np.abs(2 * rows @ weight).max()
 

@@ -16,13 +16,12 @@ pytest.importorskip("onnxscript")
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from model.export.gptq import round_table
+from model.export.codes import nearest
 from model.export.storage import Storage, halve_rest, quantise_weight, restore, share, store
 from model.export.tracing import to_onnx
 from model.families.lgdn.graphs import graphs_of
 from model.families.lgdn.inference import InferenceModel
 from model.runtime.bundle.graphs import FRAME_ENCODER
-from model.runtime.bundle.low_bits import GROUP
 from tests.support.exported_lgdn import exportable_model, run_onnx
 
 
@@ -128,9 +127,9 @@ def layered() -> onnx.ModelProto:
     """ids → rows of a table, plus a large constant, times a matrix, through a convolution of one row."""
     rng = np.random.default_rng(0)
     tensors = {
-        "table": rng.normal(size=(1100, GROUP)),
-        "positions": rng.normal(size=(1, 40, GROUP)),
-        "matrix": rng.normal(size=(GROUP, 80)),
+        "table": rng.normal(size=(1100, 128)),
+        "positions": rng.normal(size=(1, 40, 128)),
+        "matrix": rng.normal(size=(128, 80)),
         "kernel": rng.normal(size=(64, 1, 80, 1)),
     }
     graph = helper.make_graph(
@@ -175,13 +174,11 @@ def test_float32_weights_are_restored_as_they_are() -> None:
 def test_rounded_weights_are_stored_as_rounded_and_the_rest_is_small() -> None:
     model = layered()
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    rounded = {"table": round_table(tensors["table"], 4), "matrix": round_table(tensors["matrix"].T, 3)}
+    rounded = {name: nearest(tensors[name], 0.3) for name in ("table", "matrix")}
     small = halve_rest(store(copy.deepcopy(model), "int8", "int8", rounded))
     for tensor in model.graph.initializer:
         if tensor.name in rounded:
-            full = rounded[tensor.name].expanded()
-            full = np.ascontiguousarray(full.T) if tensor.name == "table" else full
-            tensor.CopyFrom(numpy_helper.from_array(full, tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(rounded[tensor.name].expanded(), tensor.name))
     (expected,) = run_onnx(model.SerializeToString(), {"ids": IDS})
     (found,) = run_onnx(small.SerializeToString(), {"ids": IDS})
     assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)

@@ -112,9 +112,10 @@ def test_outputs_and_sizes_of_tokens_go_together(copy: Path, graph: str) -> None
         (b"{}", "format version None"),
         (
             b'{"format_version": 1}',
-            "format version 1, this reelfind reads version 2: export the bundle again",
+            "format version 1, this reelfind reads the versions 2 and 3: export the bundle again",
         ),
-        (b'{"format_version": 3}', "format version 3.*upgrade reelfind"),
+        (b'{"format_version": 4}', "format version 4.*upgrade reelfind"),
+        (b'{"format_version": 2.0}', "format version 2.0.*export"),
         (b'{"format_version": "1"}', "format version '1'.*export"),
         (b'{"format_version": true}', "format version True"),
     ],

@@ -1,4 +1,4 @@
-"""Weights of a few bits: what the graph expands is what was rounded, and what the reader finds in it."""
+"""Weights of a few bits, as earlier bundles have them: graphs expand them, and the reader finds them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from model.runtime.bundle.integer_products import replace_products
-from model.runtime.bundle.low_bits import GROUP, LowBits, add_table, add_weight, holds_low_bits, read_weight
+from model.runtime.bundle.low_bits import GROUP, LowBits, holds_low_bits, read_weight
 from model.runtime.onnx import ort
+from tests.support.low_bits import add_table, add_weight
 
 ROWS, COLUMNS = 3 * GROUP, 24
 BITS = (1, 2, 3, 4, 7)

@@ -104,7 +104,7 @@ def test_a_wrong_description_is_not_written(
     [
         ({}, "'frame_encoder.onnx' is missing"),
         ({**toy.toy_graphs(), "../outside.onnx": b""}, "not a plain file name"),
-        ({**toy.toy_graphs(), "other.onnx": b""}, "not a graph of format version 2"),
+        ({**toy.toy_graphs(), "other.onnx": b""}, "not a graph of format version 3"),
         ({**toy.toy_graphs(), "text_encoder.onnx": b"?"}, "not a graph that ONNX Runtime can open"),
         (toy.toy_graphs(tokens=False), r"_encoder\.onnx has the outputs .* instead of .*_tokens"),
     ],
