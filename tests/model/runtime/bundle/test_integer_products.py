@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from model.export.storage import Storage, store
-from model.runtime.bundle import default_bundle_path
+from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.bundle.graphs import TEXT_ENCODER
 from model.runtime.bundle.integer_products import replace_products, with_integer_products
 from model.runtime.onnx import ort
 
@@ -125,10 +126,10 @@ def test_other_weights_stay(shape: tuple[int, int], kind: Storage, tmp_path: Pat
 
 
 def test_the_shipped_text_encoder_reads_texts_as_before() -> None:
-    path = MINI / "text_encoder.onnx"
-    content = with_integer_products(path)
+    stored = Bundle.open(MINI).read_graph(TEXT_ENCODER)
+    content = with_integer_products(MINI / TEXT_ENCODER, stored)
     assert content is not None
-    before = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    before = ort.InferenceSession(stored, providers=["CPUExecutionProvider"])
     after = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(MINI / "tokenizer.json"))
     tokenizer.no_padding()
