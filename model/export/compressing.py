@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from model.arrays import Array, Frames, unit_rows
-from model.export.codes import Codes, nearest, step_for
+from model.export.codes import Codes, nearest, steps_for
 from model.export.copying import copy_bundle
 from model.export.gptq import round_graph
 from model.export.partial_runs import cpu_session
@@ -49,7 +49,7 @@ class Bits:
 
     frames: float = 3.1
     texts: float = 4.0
-    words: float = 3.0
+    words: float = 3.3
 
     def __post_init__(self) -> None:
         for name, bits in asdict(self).items():
@@ -169,7 +169,7 @@ def _round_tables(model: onnx.ModelProto, bits: float) -> dict[str, Codes]:
             continue
         if table.dims[0] >= _FEWEST_ROWS:
             values = numpy_helper.to_array(table)
-            rounded[table.name] = nearest(values, step_for(values, bits))
+            rounded[table.name] = nearest(values, steps_for(values, bits))
             table.CopyFrom(numpy_helper.from_array(rounded[table.name].expanded(), table.name))
     return rounded
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from model.arrays import Array
-from model.export.codes import Codes, step_for
+from model.export.codes import Codes, steps_for
 from model.export.partial_runs import PartialRuns
 from model.progress import Report, silent
 from model.runtime.bundle.integer_products import LARGEST_CODE, ROWS_MULTIPLE
@@ -169,7 +169,7 @@ def round_weight(weight: Array, squares: Array, bits: float) -> Codes:
         bits: of entropy that the nearest codes would have.
     """
     rows, columns = weight.shape
-    step = np.float32(step_for(weight, bits))
+    steps = steps_for(weight, bits)
     order = np.argsort(-squares.diagonal(), kind="stable")
     inverse = np.linalg.inv(squares[np.ix_(order, order)].astype(np.float64))
     factor = np.linalg.cholesky(inverse).T.astype(np.float32)
@@ -181,9 +181,9 @@ def round_weight(weight: Array, squares: Array, bits: float) -> Codes:
         errors = np.zeros((len(own), columns), np.float32)
         for i in range(len(own)):
             values = remaining[start + i]
-            code = np.clip(np.rint(values / step), -LARGEST_CODE, LARGEST_CODE)
+            code = np.clip(np.rint(values / steps[0]), -LARGEST_CODE, LARGEST_CODE)
             codes[order[start + i]] = code
-            errors[i] = (values - code * step) / own[i, i]
+            errors[i] = (values - code * steps[0]) / own[i, i]
             remaining[start + i : block.stop] -= own[i, i:, None] * errors[i]
         remaining[block.stop :] -= factor[block, block.stop :].T @ errors
-    return Codes(codes, float(step))
+    return Codes(codes, steps)

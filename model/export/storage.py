@@ -232,9 +232,9 @@ def _gathered(
 
 
 def _add_int8(graph: onnx.GraphProto, name: str, weight: NDArray[np.float32] | Codes, axis: int) -> None:
-    """Add a weight as int8, with its scales: one for every index of `axis`, or for coarse codes one."""
+    """Add a weight as int8, with its scales: one for every index of `axis`, or the steps of coarse codes."""
     if isinstance(weight, Codes):
-        values, scale = weight.values, np.full((1,) * weight.values.ndim, weight.step, np.float32)
+        values, scale = weight.values, weight.steps
     else:
         values, scale = quantise_weight(weight, axis)
     graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))

@@ -8,7 +8,7 @@ or frames are encoded together.
 Few rows, as in a text: ONNX Runtime's `MatMulNBits` reads the weights as stored, and rounds 16 to 64 values
 of a row with a scale of their own. The time is that of reading the weights.
 Many rows, as the patches of a frame: `MatMulInteger` multiplies rows of 8 bits with weights of 7 bits and a
-scale for each column. Coarse codes (`model.export.codes`) have one scale and 7 bits as they are. CPUs without
+scale for each column. Coarse codes (`model.export.codes`) are such weights already. CPUs without
 instructions for 8 bits add pairs of products in 16 bits, and 7 bits never exceed these.
 """
 
@@ -43,7 +43,7 @@ _MOST_BYTES = 512 << 20
 
 @dataclass(frozen=True, eq=False)
 class _Weight:
-    """A stored weight: values int8 [K, N], and scales float32 [K / block, N]; coarse codes have one scale."""
+    """A stored weight: values int8 [K, N], and scales float32 [K / block, N]."""
 
     values: NDArray[np.int8]
     scales: NDArray[np.float32]
@@ -52,8 +52,8 @@ class _Weight:
     @property
     def is_coarse(self) -> bool:
         """Whether the values can be multiplied as they are, with one scale for each column."""
-        one_scale = bool((self.scales == self.scales[0, 0]).all())
-        return one_scale and int(np.abs(self.values.astype(np.int16)).max(initial=0)) <= LARGEST_CODE
+        by_columns = bool((self.scales == self.scales[0]).all())
+        return by_columns and int(np.abs(self.values.astype(np.int16)).max(initial=0)) <= LARGEST_CODE
 
 
 def with_integer_products(

@@ -135,7 +135,7 @@ def test_the_provenance_says_what_was_done(place: Path) -> None:
     provenance = Bundle.open(place / "small").manifest.provenance
     recipe = json.loads(provenance.recipe)["compression"]
     del recipe["commit"]
-    assert recipe == {"bits": {"frames": 4.0, "texts": 5.5, "words": 3.0}, "images": 24, "texts": 48}
+    assert recipe == {"bits": {"frames": 4.0, "texts": 5.5, "words": 3.3}, "images": 24, "texts": 48}
     assert provenance.data[-1].name == 'photos "photos", split train, for the compression'
 
 

@@ -65,7 +65,7 @@ def test_coarse_codes_are_multiplied_as_such() -> None:
         [numpy_helper.from_array(weight, "weight")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    store(model, "int8", "int8", {"weight": nearest(weight, 0.3)})
+    store(model, "int8", "int8", {"weight": nearest(weight, np.full((1, 1), 0.3, np.float32))})
     first = model.SerializeToString()
     joined = onnx.load_from_string(join(first, doubled(20), "frame_embedding", "features"))
     assert replace_products(joined, many_rows=True) == 1

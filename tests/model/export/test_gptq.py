@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from model.export.codes import entropy, nearest, step_for
+from model.export.codes import entropy, nearest, steps_for
 from model.export.gptq import round_graph, round_weight
 from model.export.partial_runs import PartialRuns
 from model.runtime.onnx import ort
@@ -102,15 +102,17 @@ def outputs(model: onnx.ModelProto, examples: list[Example], name: str = "y") ->
     return np.concatenate([session.run([name], dict(example))[0] for example in examples])
 
 
-def naive_codes(weight: NDArray[np.float32], squares: NDArray[np.float64], step: float) -> NDArray[np.int8]:
+def naive_codes(
+    weight: NDArray[np.float32], squares: NDArray[np.float64], steps: NDArray[np.float32]
+) -> NDArray[np.int8]:
     """GPTQ by its definition: after each row, the inverse of what is left is computed anew."""
     left, codes = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
     remaining = list(np.argsort(-squares.diagonal(), kind="stable"))
     while remaining:
         row = remaining[0]
         inverse = np.linalg.inv(squares[np.ix_(remaining, remaining)])
-        codes[row] = np.clip(np.rint(left[row] / step), -63, 63)
-        error = (left[row] - codes[row] * step) / inverse[0, 0]
+        codes[row] = np.clip(np.rint(left[row] / steps), -63, 63)
+        error = (left[row] - codes[row] * steps) / inverse[0, 0]
         left[remaining] -= inverse[:, :1] * error
         remaining = remaining[1:]
     return codes
@@ -124,7 +126,7 @@ def test_codes_are_those_of_the_naive_twin(bits: float, rows: int) -> None:
     weight = np.random.default_rng(0).normal(size=(rows, 6)).astype(np.float32)
     rounded = round_weight(weight, squares.astype(np.float32), bits)
     # A value halfway between two codes may fall to either.
-    assert (rounded.values == naive_codes(weight, squares, rounded.step)).mean() > 0.98
+    assert (rounded.values == naive_codes(weight, squares, rounded.steps[0])).mean() > 0.98
     # What makes up for errors spreads the codes.
     assert bits - 0.1 < entropy(rounded.values) < bits + 0.5
 
@@ -138,7 +140,7 @@ def test_products_change_less_than_with_the_nearest_codes(bits: float) -> None:
     exact = fresh @ weight
     rounded = round_weight(weight, squares, bits)
     error = np.linalg.norm(fresh @ rounded.expanded() - exact)
-    plain = np.linalg.norm(fresh @ nearest(weight, rounded.step).expanded() - exact)
+    plain = np.linalg.norm(fresh @ nearest(weight, rounded.steps).expanded() - exact)
     assert error < 0.75 * plain
 
 
@@ -159,7 +161,7 @@ def test_a_graph_keeps_what_it_computes() -> None:
     for tensor in plain.graph.initializer:
         if tensor.name in rounded:
             values = numpy_helper.to_array(tensor)
-            codes = nearest(values, step_for(values, 3))
+            codes = nearest(values, steps_for(values, 3))
             tensor.CopyFrom(numpy_helper.from_array(codes.expanded(), tensor.name))
     assert np.linalg.norm(outputs(model, fresh) - exact) < 0.7 * np.linalg.norm(outputs(plain, fresh) - exact)
 

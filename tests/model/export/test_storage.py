@@ -174,7 +174,7 @@ def test_float32_weights_are_restored_as_they_are() -> None:
 def test_rounded_weights_are_stored_as_rounded_and_the_rest_is_small() -> None:
     model = layered()
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    rounded = {name: nearest(tensors[name], 0.3) for name in ("table", "matrix")}
+    rounded = {name: nearest(tensors[name], np.full((1, 1), 0.3, np.float32)) for name in ("table", "matrix")}
     small = halve_rest(store(copy.deepcopy(model), "int8", "int8", rounded))
     for tensor in model.graph.initializer:
         if tensor.name in rounded:
