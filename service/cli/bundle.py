@@ -71,7 +71,8 @@ def bundle_verify_command(
             failure = {"ok": False, "folder": str(path), "error": str(error)}
             print_json_text(json.dumps(failure, ensure_ascii=False))
         raise
-    names = sorted(bundle.manifest.files)
+    files = bundle.manifest.files_on_disk
+    names = sorted(files)
     listed = {*names, MANIFEST_NAME}
     unlisted = sorted(file.name for file in path.iterdir() if file.name not in listed)
     if as_json:
@@ -86,7 +87,7 @@ def bundle_verify_command(
         print_json_text(json.dumps(result, ensure_ascii=False))
         return
     for name in names:
-        say(f"ok  {name}  {_size(bundle.manifest.files[name].bytes)}")
+        say(f"ok  {name}  {_size(files[name].bytes)}")
     for name in unlisted:
         say(f"--  {name}  is not part of the bundle and is ignored")
     say(f"{bundle.manifest.name}: all {len(names)} files are intact, and every graph runs on {provider}")
@@ -152,7 +153,7 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         fitted = m.calibration.final or m.calibration.first_stage
         levels = f"medium from {fitted.medium:.0%} on, high from {fitted.high:.0%} on"
         lines += [("probability", levels)]
-    lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
+    lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files_on_disk.items()]
     return lines
 
 

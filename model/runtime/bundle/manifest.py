@@ -441,6 +441,11 @@ class BundleManifest(_Frozen):
         return packed_name(name) if name in self.packed_graphs else name
 
     @property
+    def files_on_disk(self) -> dict[str, FileRecord]:
+        """The records of all files, by the names that these have in the bundle's folder."""
+        return {self.file_name(name): record for name, record in self.files.items()}
+
+    @property
     def tokens(self) -> TokenSizes | None:
         """Sizes of the encoders' tokens; None where the encoders return no tokens."""
         count, stored, width = self.tokens_per_frame, self.stored_tokens_per_frame, self.hidden_dim

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from model.runtime.bundle import Bundle, write_bundle
 from model.runtime.bundle.packing import packed, packed_name, unpack
 from model.runtime.errors import BundleError
+from service.cli.bundle import bundle_app
 from tests.support import toy_bundle as toy
 
 GRAPH, PACKED = "frame_encoder.onnx", "frame_encoder.onnx.gz"
@@ -87,6 +89,17 @@ def test_what_is_packed_has_another_name_and_version(folder: Path) -> None:
     versions = [json.loads((folder / name / "bundle.json").read_text()) for name in ("bundle", "plain")]
     assert [content["format_version"] for content in versions] == [3, 2]
     assert all("unpacked_bytes" not in record for record in versions[1]["files"].values())
+
+
+def test_commands_name_the_files_that_are_there(folder: Path) -> None:
+    place = folder / "bundle"
+    verified = CliRunner().invoke(bundle_app, ["verify", str(place), "--json"])
+    assert verified.exit_code == 0, verified.output
+    result = json.loads(verified.stdout)
+    assert result["unlisted"] == []
+    assert {*result["files"], "bundle.json"} == {path.name for path in place.iterdir()}
+    shown = CliRunner().invoke(bundle_app, ["info", str(place)])
+    assert PACKED in shown.stdout
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
