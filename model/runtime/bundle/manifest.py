@@ -45,7 +45,7 @@ from model.runtime.bundle.graphs import (
     VIDEO_ENCODER,
     GraphSpec,
 )
-from model.runtime.bundle.packing import packed_name
+from model.runtime.bundle.packing import MOST_UNPACKED, packed_name
 from model.runtime.errors import BundleError
 from model.runtime.messages import printable
 from model.runtime.preprocessing import Interpolation, ResizeRule, Resizing, UnicodeForm
@@ -276,6 +276,16 @@ class FileRecord(_Frozen):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
     unpacked_bytes: Annotated[int, Field(ge=0, le=_MOST_UNPACKED_BYTES)] | None = None
+
+    @model_validator(mode="after")
+    def _check_ratio(self) -> FileRecord:
+        most = MOST_UNPACKED * self.bytes
+        if self.unpacked_bytes is not None and self.unpacked_bytes > most:
+            raise ValueError(
+                f"unpacked_bytes is {self.unpacked_bytes}: a packed graph of {self.bytes} bytes holds at "
+                f"most {most}"
+            )
+        return self
 
     @property
     def memory_bytes(self) -> int:

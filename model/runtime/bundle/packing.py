@@ -11,6 +11,8 @@ from pathlib import Path
 
 from model.runtime.errors import BundleError
 
+#: Bytes in a byte of a packed file, at most: each takes a bit or more. So no small file asks for much memory.
+MOST_UNPACKED = 8
 _SUFFIX = ".gz"
 # What zlib calls a gzip file, with its largest tables.
 _GZIP, _MEMORY = 16 + zlib.MAX_WBITS, 9

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.runtime.bundle import Bundle, write_bundle
-from model.runtime.bundle.packing import packed, packed_name, unpack
+from model.runtime.bundle.packing import MOST_UNPACKED, packed, packed_name, unpack
 from model.runtime.errors import BundleError
 from service.cli.bundle import bundle_app
 from tests.support import toy_bundle as toy
@@ -57,6 +57,10 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads((folder / "bundle.json").read_text())
     edit(content)
     (folder / "bundle.json").write_text(json.dumps(content))
+
+
+def test_not_even_zeros_are_packed_smaller_than_records_may_say() -> None:
+    assert len(packed(bytes(10_000_000))) * MOST_UNPACKED > 10_000_000
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
@@ -128,9 +132,8 @@ def test_no_more_is_unpacked_than_the_record_says(copy: Path) -> None:
     "spoil",
     [
         lambda data: data[: len(data) // 2],
-        lambda data: b"not packed at all",
+        lambda data: b"not packed at all" * 100,
         lambda data: data[:-8] + bytes(8),
-        lambda data: b"",
     ],
 )
 def test_what_is_no_gzip_file_is_refused(copy: Path, spoil: Callable[[bytes], bytes]) -> None:
@@ -148,6 +151,10 @@ def test_what_is_no_gzip_file_is_refused(copy: Path, spoil: Callable[[bytes], by
         (lambda c: c["files"].update({PACKED: c["files"]["tokenizer.json"]}), "but it is the packed"),
         (lambda c: c["files"][GRAPH].update(unpacked_bytes=-1), "unpacked_bytes"),
         (lambda c: c["files"][GRAPH].update(unpacked_bytes=1 << 40), "unpacked_bytes"),
+        (
+            lambda c: c["files"][GRAPH].update(unpacked_bytes=8 * c["files"][GRAPH]["bytes"] + 1),
+            "a packed graph of .* bytes holds at most",
+        ),
     ],
 )
 def test_records_that_cannot_be_are_refused(
