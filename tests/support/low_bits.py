@@ -19,6 +19,14 @@ from model.runtime.bundle.low_bits import DOMAIN, EXPAND, LowBits
 EXPAND_ROWS = "ExpandRows"
 
 
+def expanded(weight: LowBits) -> NDArray[np.float32]:
+    """The weight. → float32 [K, N]"""
+    groups, columns = weight.scales.shape
+    values = weight.codes.reshape(groups, -1, columns).astype(np.float32) - weight.zeros[:, None]
+    full: NDArray[np.float32] = (values * weight.scales[:, None]).reshape(-1, columns)
+    return full
+
+
 def add_weight(model: onnx.ModelProto, name: str, weight: LowBits) -> onnx.NodeProto:
     """Store a weight in a graph, in place of the float32 one of that name.
 

@@ -42,13 +42,6 @@ class LowBits:
     scales: NDArray[np.float32]
     zeros: NDArray[np.uint8]
 
-    def expanded(self) -> NDArray[np.float32]:
-        """The weight. → float32 [K, N]"""
-        groups, columns = self.scales.shape
-        values = self.codes.reshape(groups, -1, columns).astype(np.float32) - self.zeros[:, None]
-        weight: NDArray[np.float32] = (values * self.scales[:, None]).reshape(-1, columns)
-        return weight
-
 
 def holds_low_bits(path: Path) -> bool:
     """Whether a file holds a graph that expands weights, without reading it all."""

@@ -288,6 +288,11 @@ class FileRecord(_Frozen):
         return self
 
     @property
+    def is_packed(self) -> bool:
+        """Whether the file is a packed graph."""
+        return self.unpacked_bytes is not None
+
+    @property
     def memory_bytes(self) -> int:
         """The size of the content in memory."""
         return self.bytes if self.unpacked_bytes is None else self.unpacked_bytes
@@ -342,9 +347,9 @@ class BundleManifest(_Frozen):
     def _check_files(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
         for name, record in files.items():
             check_file_name(name)
-            if record.unpacked_bytes is not None and name not in GRAPHS:
+            if record.is_packed and name not in GRAPHS:
                 raise ValueError(f"{name!r} is packed, which graphs alone may be")
-            if record.unpacked_bytes is not None and packed_name(name) in files:
+            if record.is_packed and packed_name(name) in files:
                 raise ValueError(f"{packed_name(name)!r} is listed, but it is the packed {name!r}")
         beside = [name for name in BY_FRAMES if name in files]
         if VIDEO_ENCODER in files and beside:
@@ -444,11 +449,11 @@ class BundleManifest(_Frozen):
     @property
     def packed_graphs(self) -> frozenset[str]:
         """The graphs whose files are packed."""
-        return frozenset(name for name, record in self.files.items() if record.unpacked_bytes is not None)
+        return frozenset(name for name, record in self.files.items() if record.is_packed)
 
     def file_name(self, name: str) -> str:
         """The name of the file that holds what `files` lists as `name`."""
-        return packed_name(name) if name in self.packed_graphs else name
+        return packed_name(name) if self.files[name].is_packed else name
 
     @property
     def files_on_disk(self) -> dict[str, FileRecord]:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from model.runtime.bundle.integer_products import replace_products
 from model.runtime.bundle.low_bits import GROUP, LowBits, holds_low_bits, read_weight
 from model.runtime.onnx import ort
-from tests.support.low_bits import add_table, add_weight
+from tests.support.low_bits import add_table, add_weight, expanded
 
 ROWS, COLUMNS = 3 * GROUP, 24
 BITS = (1, 2, 3, 4, 7)
@@ -71,7 +71,7 @@ def graph_of(weight: LowBits) -> onnx.ModelProto:
 def test_a_graph_expands_what_was_rounded(bits: int) -> None:
     weight = weight_of(bits)
     full = naive(weight)
-    np.testing.assert_array_equal(weight.expanded(), full)
+    np.testing.assert_array_equal(expanded(weight), full)
     content = graph_of(weight).SerializeToString()
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     ids = np.array([[3, 3, 0], [COLUMNS - 1, 1, 2]])
