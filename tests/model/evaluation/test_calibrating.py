@@ -134,8 +134,9 @@ def test_searches_are_those_of_libraries(world: World, observed: Observed) -> No
             assert not found.right[row].any()
     # Libraries of 30 and of 54 items, twice each: as many captions of the one kind as of the other.
     assert seen == {"present": 2 * (60 + 12), "absent": 2 * (60 + 12)}
-    assert (found.kind == "letters").sum() == 2 * (10 + 4)
-    assert (found.kind == "words").sum() == 2 * (6 + 1)
+    # There are ten texts of each kind of nonsense.
+    assert (found.kind == "letters").sum() == 2 * (10 + 8)
+    assert (found.kind == "words").sum() == 2 * (10 + 2)
 
 
 def test_the_background_is_that_of_the_library(world: World) -> None:
