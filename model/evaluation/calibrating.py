@@ -41,8 +41,8 @@ from model.runtime.ranking import ensemble
 
 #: The kinds of nonsense, see `nonsense_texts`. The other kinds are "present" and "absent" captions.
 NONSENSE = ("letters", "words", "scripts")
-#: How much there is of each, as a share of the present captions: half as much, nonsense is told apart less
-#: well. Known words in random order describe something by chance.
+#: How much there is of each, as a share of the present captions: with half as much, nonsense is told apart
+#: less well. Known words in random order describe something by chance.
 _SHARES = {"letters": 2 / 3, "words": 2 / 9, "scripts": 2 / 3}
 
 #: Hits of a search that are learned from. Alone, the first ones are truest, and those behind them less.
