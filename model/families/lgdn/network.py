@@ -153,16 +153,21 @@ class Towers(nn.Module):
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Text embedding f^l and the tokens that the fusion reads. Shapes int64 [B, L] twice.
 
-        On a CPU the batch is encoded in parts, each cut to its longest text.
+        On a CPU the batch is encoded in parts of texts of similar length, each cut to its longest text.
         """
         length = input_ids.shape[1]
+        if torch.compiler.is_exporting():
+            return TextFeatures(*self._encode_text(input_ids, attention_mask), attention_mask)
+        lengths = attention_mask.sum(1)
+        order = torch.argsort(lengths, stable=True)
         embeddings, tokens = [], []
-        for ids, mask in zip(_parts(input_ids), _parts(attention_mask), strict=True):
-            longest = length if torch.compiler.is_exporting() else int(mask.sum(1).max())
-            embedding, part = self._encode_text(ids[:, :longest], mask[:, :longest])
+        for rows in _parts(order):
+            longest = int(lengths[rows[-1]])
+            embedding, part = self._encode_text(input_ids[rows, :longest], attention_mask[rows, :longest])
             embeddings.append(embedding)
-            tokens.append(part if longest == length else F.pad(part, (0, 0, 0, length - longest)))
-        return TextFeatures(torch.cat(embeddings), torch.cat(tokens), attention_mask)
+            tokens.append(F.pad(part, (0, 0, 0, length - longest)))
+        place = torch.argsort(order)
+        return TextFeatures(torch.cat(embeddings)[place], torch.cat(tokens)[place], attention_mask)
 
     def _encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         tokens, pooled = self.text(input_ids, attention_mask)
